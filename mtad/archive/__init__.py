@@ -1,0 +1,1 @@
+"""The archive: what was captured, indexed, searched, waited for, pruned."""

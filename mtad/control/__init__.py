@@ -1,0 +1,1 @@
+"""The admin control socket: wire, commands, server and client."""

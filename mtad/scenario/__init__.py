@@ -1,0 +1,1 @@
+"""Scenarios: a timed list of steps is carried out over the control socket, and reported on."""

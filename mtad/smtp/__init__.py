@@ -1,0 +1,1 @@
+"""The SMTP engine: the only package that knows aiosmtpd."""

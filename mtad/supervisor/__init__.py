@@ -1,0 +1,1 @@
+"""The supervisor: the one process that may bind a reserved port, and reads no network."""

@@ -1,0 +1,1 @@
+"""What the benchmarks share: servers to measure, loads to measure them with, and /proc."""

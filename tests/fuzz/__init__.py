@@ -1,0 +1,1 @@
+"""Fuzzing: what any octets from the network may do, and what they may never do."""
