@@ -75,7 +75,8 @@ def frozen(pid: int, store: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -237,10 +238,10 @@ def test_a_frozen_archive_holds_up_nothing_else(daemon: Daemon) -> None:
 def test_a_frozen_archive_does_not_hold_up_the_end(daemon: Daemon) -> None:
     pid = archive(daemon)
     assert pid
-    os.kill(pid, signal.SIGSTOP)
-    began = time.monotonic()
-    assert daemon.stop() == 0
-    assert time.monotonic() - began < 5
+    with frozen(pid, daemon.store):
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 5
     assert not Path(f"/proc/{pid}").exists()
 
 
