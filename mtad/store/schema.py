@@ -33,7 +33,7 @@ CREATE TABLE transcript (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE state (
     name TEXT PRIMARY KEY,     -- floor: no id up to this one is given again
-    value INTEGER NOT NULL     -- probe: an id, written to see whether writing works
+    value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
 

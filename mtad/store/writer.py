@@ -28,7 +28,7 @@ from mtad.errors import StoreError
 from mtad.log import event
 from mtad.model import ids
 from mtad.model.envelope import Body, Captured, SessionSummary
-from mtad.store.bodies import Content
+from mtad.store.bodies import IN_ROW, Content
 from mtad.store.database import BODIES, Database, error_of, sync
 from mtad.store.deliveries import State, insert, intended
 from mtad.store.envelopes import encode
@@ -52,7 +52,8 @@ _CLOSE_SECONDS = 1.0
 _MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)"
 _SESSION = "INSERT OR REPLACE INTO session VALUES (?, ?, ?)"
 _TRANSCRIPT = "INSERT OR REPLACE INTO transcript VALUES (?, ?, ?)"
-_PROBE = "INSERT OR REPLACE INTO state VALUES ('probe', ?)"
+# Whether there is room again for what a row takes: of no session, so the archive prunes it.
+_PROBE = "INSERT OR REPLACE INTO transcript VALUES (0, 0, zeroblob(?))"
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -252,7 +253,7 @@ class Writer:
             key = next(numbers) if statement is _SESSION else first
             connection.execute(statement, (key, second, octets))
         if self._health.reason and not group:
-            connection.execute(_PROBE, (next(numbers),))
+            connection.execute(_PROBE, (IN_ROW,))
 
     def _committed(self, error: StoreError | None) -> None:
         if error is not None:
