@@ -52,9 +52,9 @@ class Daemon:
         news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.judge = Judge(self.listeners, self.events)
         self.certificates = Certificates(self.events, self.listeners, self.judge.rules)
-        self.pool = Pool(setup, self.events, self.listeners, self.judge, news)
+        self.pool = Pool(setup, self.events, self.listeners.serving, self.judge, news)
         self.archive = Archive(self._archive_setup(form), self.events, news)
-        self.listeners.pool, self.judge.orders = self.pool, self.pool.orders
+        self.listeners.serving.pool, self.judge.orders = self.pool, self.pool.orders
         self.roles = self._roles(self.settings.control)
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[float] = self._loop.create_future()

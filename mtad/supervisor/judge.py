@@ -71,7 +71,7 @@ class Judge:
         if rule is None:
             return Weighed(message.ticket, "", 0.0)
         if _may_shut(rule.do):
-            self._shut(rule, draw, self._listeners.served_by(worker, message.opening))
+            self._shut(rule, draw, self._listeners.serving.served_by(worker, message.opening))
         return Weighed(message.ticket, rule.name, draw)
 
     def note(self, message: Fired) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
+import logging
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mtad.errors import ListenerError
 from mtad.ipc.channel import MAX_DESCRIPTORS
 from mtad.ipc.messages import Open, Opening
 from mtad.model.endpoint import Endpoint, TcpEndpoint
-from mtad.model.listener import ListenerSpec, State
+from mtad.model.listener import Happening, ListenerSpec, State, after
+from mtad.supervisor.events import Events
 
 T = TypeVar("T")
 
@@ -134,3 +136,22 @@ def hand_outs(listeners: Sequence[Listener]) -> Iterator[tuple[Open, list[int]]]
         for batch in batches(list(alike)):
             places = tuple(opening.place for opening, _ in batch)
             yield Open(batch[0][0].profile, places), [sock.fileno() for _, sock in batch]
+
+
+def happened(listener: Listener, happening: Happening, events: Events) -> None:
+    """Have ``listener`` go on to the state that follows, and tell of it."""
+    state = after(listener.state, happening)
+    if state is listener.state:
+        return
+    listener.state, listener.since = state, time.time()
+    if state is State.STARTING:
+        return
+    fields: dict[str, Any] = {
+        "listener": listener.spec.name,
+        "endpoint": str(listener.bound or where(listener)),
+    }
+    if state is State.FAILED and listener.error is not None:
+        fields |= {"reason": listener.error.message, "help": listener.error.help}
+        events.publish("listener.failed", logging.ERROR, **fields)
+    else:
+        events.publish(f"listener.{state}", **fields)
