@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-import time
-from asyncio import AbstractEventLoop, TimerHandle
+from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from mtad.smtp.faults.alarm import Alarm
 from mtad.smtp.faults.connection import FaultyConnection
 from mtad.smtp.stream import OPEN, Outbox
 
@@ -54,8 +54,8 @@ class PacedConnection(FaultyConnection):
     ) -> None:
         super().__init__(sock, peer, session, outbox, loop)
         self._send_rate = self._read_rate = 0.0
-        self._send_timer: TimerHandle | None = None
-        self._read_timer: TimerHandle | None = None
+        self._send_timer: Alarm | None = None
+        self._read_timer: Alarm | None = None
         self._pieces: deque[Iterator[bytes]] = deque()  # what is to be given to the stream
         self._rest = b""  # of the piece that is being given
         self._held = 0  # octets of the session that wait among them
@@ -102,7 +102,8 @@ class PacedConnection(FaultyConnection):
             piece = self._next_piece()
             super().write(piece)
             if self._send_rate and piece:
-                self._send_more(time.monotonic() + len(piece) / self._send_rate)
+                seconds = len(piece) / self._send_rate
+                self._send_timer = Alarm(self._loop, seconds, self._send_more)
         if not self._pieces:
             self._all_is_given()
 
@@ -115,13 +116,9 @@ class PacedConnection(FaultyConnection):
         piece, self._rest = self._rest[:size], self._rest[size:]
         return piece
 
-    def _send_more(self, due: float) -> None:
-        seconds = due - time.monotonic()
-        if seconds > 0:  # again, too: the loop's timers may be a millisecond early
-            self._send_timer = self._loop.call_later(seconds, self._send_more, due)
-        else:
-            self._send_timer = None
-            self._pump()
+    def _send_more(self) -> None:
+        self._send_timer = None
+        self._pump()
 
     def _all_is_given(self) -> None:
         if self._held > _HIGH_WATER:
@@ -154,17 +151,13 @@ class PacedConnection(FaultyConnection):
         octets = self._socket.recv(max(int(self._read_rate * _STEP), 1), socket.MSG_DONTWAIT)
         super().pause_reading()
         self._is_wanted = True
-        self._read_more(time.monotonic() + len(octets) / self._read_rate)
+        self._read_timer = Alarm(self._loop, len(octets) / self._read_rate, self._read_more)
         self._take(octets)
 
-    def _read_more(self, due: float) -> None:
-        seconds = due - time.monotonic()
-        if seconds > 0:
-            self._read_timer = self._loop.call_later(seconds, self._read_more, due)
-        else:
-            self._read_timer = None
-            if self._is_wanted:
-                self.resume_reading()
+    def _read_more(self) -> None:
+        self._read_timer = None
+        if self._is_wanted:
+            self.resume_reading()
 
     def pause_reading(self) -> None:
         """Leave what the client sends in the kernel."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from asyncio import TimerHandle
 from collections.abc import Callable
+from functools import partial
 
+from mtad.smtp.faults.alarm import Alarm
 from mtad.smtp.faults.connection import FaultyConnection
 from mtad.smtp.lines import Run
 from mtad.smtp.reply import Refusal, encode
@@ -22,7 +22,7 @@ class Waiting(Session):
 
     connection: FaultyConnection
     connection_class = FaultyConnection
-    _timer: TimerHandle | None = None  # of a delay
+    _timer: Alarm | None = None  # of a delay
     _holds = False  # nothing is taken: a rule waits, or speaks at length
     _is_silent = False
     _ignored = 0  # octets, since then
@@ -39,15 +39,11 @@ class Waiting(Session):
     def wait(self, seconds: float, then: Callable[[], Run]) -> None:
         """Take nothing for so long, and go on with ``then``; a client that goes away ends it."""
         self.hold()
-        self._wait_until(time.monotonic() + seconds, then)
+        self._timer = Alarm(self.service.loop, seconds, partial(self._waited, then))
 
-    def _wait_until(self, due: float, then: Callable[[], Run]) -> None:
-        seconds = due - time.monotonic()
-        if seconds > 0:  # again, too: the loop's timers may be a millisecond early
-            self._timer = self.service.loop.call_later(seconds, self._wait_until, due, then)
-        else:
-            self._timer = None
-            self.go_on(then)
+    def _waited(self, then: Callable[[], Run]) -> None:
+        self._timer = None
+        self.go_on(then)
 
     def go_on(self, then: Callable[[], Run]) -> None:
         """Do what was waited for, and take what has come meanwhile."""
