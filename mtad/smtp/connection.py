@@ -10,7 +10,6 @@ The session sees plain octets only.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import ssl
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mtad.log import event
 from mtad.smtp import proxy
 from mtad.smtp.client import peer_name
+from mtad.smtp.poller import Poller
 from mtad.smtp.stage import Stage
 from mtad.smtp.stream import LOST, OPEN, Outbox, Stream, log
 from mtad.smtp.tls import TlsLayer, TlsProtocolError
@@ -40,9 +40,9 @@ class Connection(Stream):
         peer: Any,
         session: Session,
         outbox: Outbox,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
     ) -> None:
-        super().__init__(sock, peer, session, outbox, loop)
+        super().__init__(sock, peer, session, outbox, poller)
         self._awaits_header = False
         self._tls: TlsLayer | None = None
         self._context: ssl.SSLContext | None = None

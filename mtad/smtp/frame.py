@@ -227,7 +227,6 @@ class Frame(SMTP):
     def check(self, now: float) -> None:
         """End what has been silent for too long (RFC 5321 section 4.5.3.2)."""
         connection, limits = self.connection, self.service.profile.timeouts
-        connection.look()
         if connection.heard or (
             # It is we who owe an answer.
             (self._is_owed or (self._task is not None and self._asked is None)) and not self._ended

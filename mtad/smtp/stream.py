@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtad.log import event
 from mtad.smtp.client import peer_name
+from mtad.smtp.poller import Poller
 from mtad.smtp.stage import Stage
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Stream(asyncio.Transport):
         "_is_plain",
         "_loop",
         "_outbox",
+        "_poller",
         "_reading",
         "_socket",
         "_state",
@@ -101,11 +103,12 @@ class Stream(asyncio.Transport):
         peer: Any,
         session: Session,
         outbox: Outbox,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
     ) -> None:
         self._socket = sock
         self._outbox = outbox
-        self._loop = loop
+        self._poller = poller
+        self._loop = loop = poller.loop
         self._state = OPEN
         self._reading = False
         self._is_plain = True
@@ -177,26 +180,25 @@ class Stream(asyncio.Transport):
         elif not self._unsent:  # else the client may still read it
             self._lose(None)
 
-    def look(self) -> None:
-        """Read, though nothing has told us to.
-
-        libuv tells of an error once, and never again (uv_poll_start). The read that follows may
-        find octets that came before the error, as from a client that said something and vanished.
-        """
-        if self._reading:
-            self._readable()
-
     def pause_reading(self) -> None:
         """Leave what the client sends in the kernel, whose window then closes."""
         if self._reading and self._state is not LOST:
             self._reading = False
-            self._loop.remove_reader(self._socket)
+            self._watch()
 
     def resume_reading(self) -> None:
         """Go on reading."""
         if not self._reading and self._state is not LOST:
             self._reading = True
-            self._loop.add_reader(self._socket, self._readable)
+            self._watch()
+
+    def _watch(self) -> None:
+        """Wait for what there is to wait for."""
+        self._poller.watch(
+            self._socket.fileno(),
+            self._readable if self._reading else None,
+            self._writable if self._is_blocked else None,
+        )
 
     def is_reading(self) -> bool:
         """Whether the client is listened to."""
@@ -242,13 +244,13 @@ class Stream(asyncio.Transport):
     def _block(self) -> None:
         if not self._is_blocked:
             self._is_blocked = True
-            self._loop.add_writer(self._socket, self._writable)
+            self._watch()
         if len(self._unsent) > _HIGH_WATER and self._state is OPEN:
             self.session.pause_writing()
 
     def _unblock(self) -> None:
         self._is_blocked = False
-        self._loop.remove_writer(self._socket)
+        self._watch()
         if self._state is OPEN:
             self.session.resume_writing()
 
@@ -330,10 +332,9 @@ class Stream(asyncio.Transport):
     def _lose(self, error: Exception | None) -> None:
         if self._state is LOST:
             return
-        if self._reading:
-            self._loop.remove_reader(self._socket)
-        if self._is_blocked:
-            self._loop.remove_writer(self._socket)
+        if self._reading or self._is_blocked:
+            self._reading = self._is_blocked = False
+            self._watch()
         self._state = LOST
         self._socket.close()
         self.session.connection_lost(error)

@@ -17,6 +17,7 @@ from mtad.model.automatic_tls import AutomaticTls
 from mtad.model.envelope import Store
 from mtad.model.ids import Keys
 from mtad.smtp.handler import Makings
+from mtad.smtp.poller import Poller
 from mtad.smtp.session import Session
 from mtad.smtp.stage import Stage
 from mtad.smtp.stream import Outbox
@@ -59,6 +60,7 @@ class Common:
     admissions: Admissions
     rules: Rules
     questions: Questions
+    poller: Poller
     on_drained: Callable[[int], None]
 
 
@@ -175,7 +177,7 @@ class Acceptor:
         if self._watch is None:
             self._watch = self._loop.call_later(self._tick, self._check)
         session.connection = session.connection_class(
-            connection, peer, session, self._outbox, self._loop
+            connection, peer, session, self._outbox, self._common.poller
         )
         session.stage(Stage.CONNECTED)
         limits = service.limits

@@ -45,6 +45,7 @@ from mtad.log import event
 from mtad.model.automatic_tls import AutomaticTls
 from mtad.model.ids import Keys
 from mtad.smtp.handler import load_handler
+from mtad.smtp.poller import Poller
 from mtad.store.writer import Writer
 from mtad.worker.acceptor import Acceptor, Common
 from mtad.worker.admissions import Admissions
@@ -156,6 +157,7 @@ class Worker:
             self._admissions,
             self._rules,
             self._questions,
+            Poller(asyncio.get_running_loop()),
             self._drained,
         )
         # Who serves has the store open, or has said why not: that takes the lock for longest.

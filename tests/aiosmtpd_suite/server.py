@@ -17,6 +17,7 @@ from mtad.model.profile import EXTENSIONS, Auth, Limits, Newlines, Profile, Swit
 from mtad.smtp.capture import Capture
 from mtad.smtp.connection import Connection
 from mtad.smtp.lines import Command
+from mtad.smtp.poller import Poller
 from mtad.smtp.reply import Refusal, Reply, encode
 from mtad.smtp.sasl import Users
 from mtad.smtp.service import Service
@@ -92,7 +93,9 @@ class Server(Session):
             self._far_end.setblocking(False)
             self._handler_coroutine = self.loop.create_task(_relay(self._far_end, transport))
         peer = transport.get_extra_info("peername")
-        self.connection = Connection(sock, peer, self, Outbox(self.loop, lambda: None), self.loop)
+        self.connection = Connection(
+            sock, peer, self, Outbox(self.loop, lambda: None), Poller(self.loop)
+        )
         self.connection.begin(header=self._proxy_timeout is not None, context=self.implicit_tls)
         self._living.add(self)
         self._watch()

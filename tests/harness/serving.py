@@ -21,6 +21,7 @@ from mtad.model.envelope import Captured, SessionSummary
 from mtad.model.ids import Keys
 from mtad.model.listener import Protocol
 from mtad.model.profile import Profile
+from mtad.smtp.poller import Poller
 from mtad.supervisor.sockets import bound_endpoint, close_listening, open_listening
 from mtad.worker.acceptor import Acceptor, Common
 from mtad.worker.admissions import Admissions
@@ -135,6 +136,7 @@ class Serving:
             Admissions(lambda _: None),
             self.rules,
             self.questions,
+            Poller(self._loop),
             self.drained.append,
         )
         self.acceptor = Acceptor(

@@ -7,12 +7,12 @@ import select
 import socket
 import struct
 import termios
-from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from mtad.smtp.connection import Connection
 from mtad.smtp.faults.tls_records import is_whole
+from mtad.smtp.poller import Poller
 from mtad.smtp.stream import CLOSING, LOST, OPEN, Outbox
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ class FaultyConnection(Connection):
         peer: Any,
         session: Session,
         outbox: Outbox,
-        loop: AbstractEventLoop,
+        poller: Poller,
     ) -> None:
-        super().__init__(sock, peer, session, outbox, loop)
+        super().__init__(sock, peer, session, outbox, poller)
         # Before the end, by which a client can see that a rule has fired.
         self._tell = cast("Acting", session).judge.tell
         self._resets = False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mtad.smtp.faults.alarm import Alarm
 from mtad.smtp.faults.connection import FaultyConnection
+from mtad.smtp.poller import Poller
 from mtad.smtp.stream import OPEN, Outbox
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class PacedConnection(FaultyConnection):
         peer: Any,
         session: Session,
         outbox: Outbox,
-        loop: AbstractEventLoop,
+        poller: Poller,
     ) -> None:
-        super().__init__(sock, peer, session, outbox, loop)
+        super().__init__(sock, peer, session, outbox, poller)
         self._send_rate = self._read_rate = 0.0
         self._send_timer: Alarm | None = None
         self._read_timer: Alarm | None = None

@@ -110,7 +110,6 @@ class Waiting(Session):
         """End what has been silent for too long; where a rule is silent, what has no client."""
         connection = self.connection
         if not self._ended and (self._is_silent or self._timer is not None):
-            connection.look()
             if connection.has_hung_up():
                 self.end()
             connection.last = now
