@@ -14,9 +14,10 @@ _MOST_AT_ONCE = 64
 
 
 class Poller:
-    """Calls whoever can go on, in ``loop``. Descriptors are told of again until they are read.
+    """Calls whoever can go on, in ``loop``, and again until they have.
 
-    An error, and the end of both directions, go to the reader if there is one, else to the writer.
+    The reader is called first: before an error, or the end, it finds what came before that. Where
+    there is none, the writer is told.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -45,12 +46,12 @@ class Poller:
     def _ready(self) -> None:
         callbacks = self._callbacks
         for descriptor, events in self._epoll.poll(0, _MOST_AT_ONCE):
-            # It may be gone by now, or another: then there is nothing to be read.
-            readable, writable = callbacks.get(descriptor, _NOBODY)
-            if writable is not None and (events & EPOLLOUT or readable is None):
-                writable()
-            elif readable is not None:
+            watched = callbacks.get(descriptor)
+            if watched is None:
+                continue  # somebody who was told before has ended it
+            readable, writable = watched
+            if readable is not None and events != EPOLLOUT:
                 readable()
-
-
-_NOBODY = None, None
+            is_due = events & EPOLLOUT or readable is None
+            if writable is not None and is_due and callbacks.get(descriptor) is watched:
+                writable()

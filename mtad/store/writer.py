@@ -52,8 +52,9 @@ _CLOSE_SECONDS = 1.0
 _MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)"
 _SESSION = "INSERT OR REPLACE INTO session VALUES (?, ?, ?)"
 _TRANSCRIPT = "INSERT OR REPLACE INTO transcript VALUES (?, ?, ?)"
-# Whether there is room again for what a row takes: of no session, so the archive prunes it.
-_PROBE = "INSERT OR REPLACE INTO transcript VALUES (0, 0, zeroblob(?))"
+# Whether there is room again for what a row takes: with a key that no session has, so that nobody
+# sees it, and the archive prunes it.
+_PROBE = "INSERT OR REPLACE INTO transcript VALUES (-1, 0, zeroblob(?))"
 
 _pack = msgspec.msgpack.Encoder().encode
 

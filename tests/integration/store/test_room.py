@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -10,11 +11,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from harness.mail_db import connect
 from harness.mounts import mount
+from harness.storing import storing
 
 from mtad.archive.index import open_index
 from mtad.archive.pool import Pool
+from mtad.archive.retention import Excess, doomed
 from mtad.errors import StoreError
+from mtad.store.reader import transcript
 from mtad.store.reserve import FILE, is_short
 
 pytestmark = [pytest.mark.integration, pytest.mark.root]
@@ -70,3 +75,20 @@ async def test_a_reader_has_the_reserve_for_its_page(disk: Path, reserved: bool)
             await ask(lambda index: index.execute("SELECT number FROM t").fetchone())
         assert caught.value.full
     ask.release()
+
+
+async def test_nothing_works_again_before_what_a_row_takes_has_room(disk: Path) -> None:
+    async with storing(disk) as store:
+        assert isinstance(await store.outcome(), str)
+        fill(disk, but=24 * 1024)  # a page would have room
+        assert isinstance(await store.outcome(bytes(40_000)), StoreError)
+        await asyncio.sleep(2.5)  # it is tried each second
+        (reason,) = store.states
+        assert "full" in reason
+        (disk / "filler").unlink()
+        await store.until_well()
+    assert store.states == [reason, ""]
+    # Of what was tried nothing is to be seen: mail that was imported has the session 0.
+    with closing(connect(disk)) as mail:
+        assert list(transcript(mail, 0)) == []
+        assert [key for _, key in doomed(mail, Excess(0, 0, 0), 0)] == [-1]

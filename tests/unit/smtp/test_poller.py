@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -60,7 +61,28 @@ async def test_who_can_read_and_write_does_both(pair: tuple[socket.socket, socke
     theirs.send(b"x")
     poller.watch(ours.fileno(), read, write)
     await turns(5)
-    assert told == ["write", "read"]
+    assert told == ["read", "write"]
+
+
+async def test_the_reader_finds_what_came_before_the_end() -> None:
+    """Of a connection that was reset, with octets both ways under way."""
+    told: list[str] = []
+    poller = Poller(asyncio.get_running_loop())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname())
+        ours, _ = listening.accept()
+    with ours, theirs:
+        theirs.send(b"QUIT")
+
+        def read() -> None:
+            told.append(ours.recv(4).decode())
+            poller.watch(ours.fileno(), None, None)
+
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        poller.watch(ours.fileno(), read, lambda: told.append("write"))
+        await turns()
+    assert told == ["QUIT"]
 
 
 @pytest.mark.parametrize("way", ["read", "write"])
