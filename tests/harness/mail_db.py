@@ -28,7 +28,10 @@ def connect(store: Path) -> sqlite3.Connection:
 
 
 def kept(store: Path) -> Iterator[Kept]:
-    """Yield every message, in the order of the ids; none where there is no database yet."""
+    """Yield every message, in the order of the ids; none where there is no database yet.
+
+    One whose file is gone has no content, whatever its size.
+    """
     if not (store / "mail.db").exists():
         return
     with closing(connect(store)) as database:
@@ -38,8 +41,15 @@ def kept(store: Path) -> Iterator[Kept]:
             "SELECT id, size, sha256, body, file, envelope FROM message ORDER BY id"
         )
         for number, size, sha256, body, file, envelope in rows:
-            content = body if file is None else (store / "bodies" / file).read_bytes()
+            content = body if file is None else _read(store / "bodies" / file)
             yield Kept(number, size, sha256, content, json.loads(envelope))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def received(store: Path) -> list[int]:
